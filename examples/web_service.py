@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from typing import Any
 
 import uvicorn
@@ -27,8 +28,10 @@ from wavespeed_runner.errors import ConfigError
 
 TAKES = ("prompt", "negative_prompt", "seed", "steps", "width", "height")
 """What a request may say. `image` and `mask` are not among them: they name files of this machine."""
-LIMITS = ["limits.pixels=4194304", "limits.steps=200"]
-"""What one request may ask for; more is refused."""
+LIMITS = ["limits.pixels=1048576", "limits.steps=200"]
+"""What one request may ask for, an image of 1024 x 1024; more is refused."""
+MOST_WORK = 50 * 1024 * 1024
+"""Steps x width x height of one request, since one worker answers all: `LIMITS` bounds each, and not their product."""
 MOST_BYTES = 64 * 1024
 """Of the body of a request."""
 
@@ -62,12 +65,32 @@ def build_app(load_pipeline: Callable[[], Any]) -> Starlette:
                 {"error": "prompt: one text is needed, since one PNG is answered with"}, status_code=400
             )
         try:
+            refuse_much_work(pipe.plan.config, values)
             png = await asyncio.get_running_loop().run_in_executor(worker, make_png, values)
         except ConfigError as error:  # a value that does not fit; anything else is a fault of the server's, status 500
             return JSONResponse({"error": str(error)}, status_code=400)
         return Response(png, media_type="image/png")
 
     return Starlette(routes=[Route("/images", make_image, methods=["POST"])])
+
+
+def refuse_much_work(config: Any, values: dict[str, Any]) -> None:
+    """Refuses a request of more steps x pixels than `MOST_WORK`, or than the settings themselves have.
+
+    Raises:
+        ConfigError: it asks for more, or a number is none.
+    """
+    usual = {key: getattr(config, key) or getattr(config.model, key) for key in ("steps", "width", "height")}
+    asked = {key: default if values.get(key) is None else values[key] for key, default in usual.items()}
+    for key, number in asked.items():
+        if not isinstance(number, int):  # a text would be read as a number later
+            raise ConfigError(f"{key}={str(number)[:80]}: a whole number is needed")
+    most, work = max(MOST_WORK, prod(usual.values())), prod(asked.values())
+    if work > most:
+        raise ConfigError(
+            f"steps={asked['steps']} width={asked['width']} height={asked['height']}: steps x width x height is "
+            f"{work}, and at most {most} are made; ask for fewer steps or a smaller image"
+        )
 
 
 def load_from(arguments: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -313,3 +314,11 @@ def tiny() -> Any:
 @pytest.fixture(scope="module")
 def tiny_from_image() -> Any:
     return load([*SMALL, "graph=image_to_image"])
+
+
+def test_a_folder_and_a_pipe_are_told_as_what_they_are(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="a folder, not a file; give an experiment"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match="not a regular file; give an experiment"):
+        load(tmp_path / "pipe.yaml")

@@ -102,6 +102,20 @@ def test_a_damaged_file_is_named_with_the_way_out(place):
         inspect_checkpoint(str(place))
 
 
+def test_a_damaged_file_of_a_component_is_named_with_it(tmp_path):
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderKL"]}')
+    (tmp_path / "vae" / "model.safetensors").write_bytes(b"\x80\x04}.")
+    with pytest.raises(ConfigError, match=r": vae/model\.safetensors is damaged: "):
+        inspect_checkpoint(str(tmp_path))
+
+
+def test_a_pipe_is_told_as_one(tmp_path):
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"model\.safetensors: not a regular file or a folder"):
+        inspect_checkpoint(str(tmp_path / "model.safetensors"))
+
+
 @pytest.mark.parametrize("repo", ["black-forest-labs/FLUX.1-dev", "a/b", "A_1/b.c-d_e"])
 def test_hub_ids_pass(repo):
     inspect_checkpoint(repo)

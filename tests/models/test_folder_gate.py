@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,18 @@ def test_a_usual_folder_passes_and_components_left_out_are_not_listed(tmp_path: 
     assert list_components("model.repo=x", folder) == {
         name: tuple(value) for name, value in INDEX.items() if isinstance(value, list) and value[0]
     }
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{\x00}\x00", b"\xef\xbb\xbf{}", None], ids=["UTF-16", "BOM", "pipe"])
+def test_a_configuration_that_cannot_be_read_is_named_with_its_component(tmp_path: Path, content: bytes | None) -> None:
+    folder, file = make_folder(tmp_path), tmp_path / "text_encoder" / "config.json"
+    file.unlink()
+    if content is None:
+        os.mkfifo(file)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: text_encoder/config\.json "):
+        check_folder("model.repo=x", folder)
 
 
 @pytest.mark.parametrize(

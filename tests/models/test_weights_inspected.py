@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,18 @@ def test_weights_that_are_only_there_in_half_precision(tmp_path: Path, planned: 
     for name in ("transformer", "text_encoder", "text_encoder_2", "vae"):
         ours, theirs = getattr(again, name).state_dict(), getattr(pipe, name).state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+
+
+@pytest.mark.parametrize("name", ["vae", "scheduler"])
+def test_a_part_that_no_pipeline_does_without_is_missed_by_the_plan(
+    tmp_path: Path, planned: Planned, name: str
+) -> None:
+    model = planned().config.model
+    load(find_implementation("model", model), model, "cpu").save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    (tmp_path / "model_index.json").write_text(json.dumps({**index, name: [None, None]}))
+    with pytest.raises(ConfigError, match=rf"'{name}' in model_index\.json is \[null, null\], and the pipeline cannot"):
+        planned("model.init=pretrained", f"model.repo={tmp_path}")
 
 
 def test_parts_that_nobody_loads_are_not_looked_for(tmp_path: Path) -> None:

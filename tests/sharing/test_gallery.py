@@ -11,6 +11,7 @@ from PIL import Image
 from tests.report.html_parts import stands_alone, whole_text
 from tests.sharing.replay_helpers import ReplayText, change_pixels, set_figures
 from wavespeed_runner.cli.main import main
+from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.sharing.gallery import collect_gallery, page
 
 BAD = "# @package _global_\nsteps: x\nclaim: {seconds: {value: 1}}\n"
@@ -91,11 +92,26 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / "empty").mkdir()
     for arguments, said in (
         ([str(tmp_path / "none")], "no such folder"),
-        ([str(tmp_path / "empty")], "0 .yaml files in it; 1 to 300 are shown"),
+        ([str(tmp_path / "empty")], "no .yaml files in it; 1 to 300 are shown"),
         ([str(tmp_path / "empty"), "out=x.png"], "out=x.png: the name of a page ends in .html"),
     ):
         assert main(["gallery", *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_name_that_no_command_can_hold_is_a_problem_and_no_other_files_command(text: str, tmp_path: Path) -> None:
+    shelf = write(tmp_path / "shelf", **{"a\nb": text, "a b": text})
+    broken, whole = sorted(collect_gallery(shelf, tmp_path / "outputs"), key=lambda entry: not entry.problem)
+    assert "its name has a line break" in broken.problem and not whole.problem
+    assert whole.title == "a b" and page([broken, whole]).count("<article") == page([whole]).count("<article")
+
+
+def test_of_too_many_files_no_number_is_made_up(tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    for number in range(301):
+        (tmp_path / "shelf" / f"{number}.yaml").touch()
+    with pytest.raises(ConfigError, match=r"more than 300 \.yaml files in it; 1 to 300 are shown"):
+        collect_gallery(tmp_path / "shelf", tmp_path / "outputs")
 
 
 def test_links_out_of_the_folder_and_odd_names_are_no_way_in(text: str, tmp_path: Path) -> None:

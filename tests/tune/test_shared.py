@@ -65,7 +65,7 @@ def test_what_is_not_for_this_model_or_no_claim_is_named(tmp_path: Path) -> None
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
-    for folder, said in ((tmp_path / "none", "no such folder"), (tmp_path, "0 .yaml files")):
+    for folder, said in ((tmp_path / "none", "no such folder"), (tmp_path, "no .yaml files")):
         with pytest.raises(ConfigError, match=said):
             read_shared(folder, "demo".__eq__)
 

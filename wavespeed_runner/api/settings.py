@@ -175,10 +175,13 @@ def refuse_keys(values: Iterable[str], where: str) -> None:
 def _check_file(source: str | os.PathLike[str]) -> Path:
     file = Path(source)
     try:
-        is_file = file.is_file()
+        is_file, is_folder, exists = file.is_file(), file.is_dir(), file.exists()
     except (OSError, ValueError):  # too long for a name; a zero byte
-        is_file = False
+        is_file = is_folder = exists = False
     shown = show_shortened(str(file)).strip("'\"") if len(str(file)) > 500 else str(file)
+    if exists and not is_file:
+        what = "a folder, not a file" if is_folder else "not a regular file"
+        raise ConfigError(f"{shown}: {what}; give an experiment (export writes one), such as DIR/mine.yaml")
     if not is_file:
         hint = ": ['model=demo'] or model='demo'" if "=" in str(file) else ""
         raise ConfigError(

@@ -137,7 +137,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
 def _explain_unreadable(error: OverrideParseException) -> str:
     key, equals, _ = error.override.partition("=")
     if not equals:
-        return f"{error.override}: KEY=VALUE or GROUP=OPTION is needed{describe_bare_word(error.override)}"
+        shown = error.override or "an override without text"
+        return f"{shown}: KEY=VALUE or GROUP=OPTION is needed{describe_bare_word(error.override)}"
     if not KEY.fullmatch(key):
         return f"{key}: not a valid key; keys are names joined by dots, as in cache.start=0.2"
     evaluated = re.search(r"while evaluating .*", str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ..config.schema import Config, Init
@@ -24,6 +25,9 @@ from ..registry import find_implementation
 from ..samplers import DefaultSampler
 from .automatic import Change
 
+NEEDED = ("vae", "scheduler")
+"""Components that no pipeline of a family does without."""
+
 
 def inspect_weights(config: Config) -> list[Change]:
     """Checks that the model's weights are there and can be read, without loading them; says what becomes of them.
@@ -39,6 +43,7 @@ def inspect_weights(config: Config) -> list[Change]:
     )
     if (folder := find_local_path(config.model.repo)) and (folder / "model_index.json").is_file():
         refuse_other_family(config.model.repo, folder, config.model.name)
+        _refuse_missing_parts(config, folder, family)
         _refuse_scheduler(config, folder, family)
         _refuse_tiling(config, folder)
     refuse_unloadable(config.model, family)
@@ -55,6 +60,24 @@ def inspect_weights(config: Config) -> list[Change]:
         Change(key="model.repo", value=config.model.repo, why=why) for why in _list_what_is_left_out(config, without)
     ]
     return [*stored, *spare, *_list_flags(config)]
+
+
+def _refuse_missing_parts(config: Config, folder: Path, family: Family) -> None:
+    """Refuses a folder that leaves out, as [null, null], what no pipeline of a family can do without.
+
+    Text encoders may be left out of some, and of `generic` nothing is known.
+    """
+    if family.single_call:
+        return
+    where = f"model.repo={config.model.repo}"
+    index, named = read_config(where, folder / "model_index.json"), list_components(where, folder)
+    for name in NEEDED:
+        if name in index and name not in named and not (name == "vae" and config.model.vae is not None):
+            way_out = "; or give one as model.vae" if name == "vae" else ""
+            raise ConfigError(
+                f"{where}: '{name}' in model_index.json is {json.dumps(index[name])[:80]}, and the pipeline cannot do "
+                f"without; name its [library, class]{way_out}"
+            )
 
 
 def _refuse_scheduler(config: Config, folder: Path, family: Family) -> None:

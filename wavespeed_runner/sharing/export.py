@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import trust
+from ..config.error_messages import EXPLAINED, explain
 from ..config.lossy import lossy_names
 from ..config.paths import CONF
 from ..errors import ConfigError, format_error, make_printable
@@ -26,6 +27,7 @@ from ..storage.atomic import write_text
 from .claim import build_claim
 from .claim_text import describe_claim, describe_image, format_claim
 from .document import format_yaml
+from .export_check import refuse_linked_folder, refuse_unplannable
 from .image_config import SUFFIXES, read_image_config
 from .to_experiment import convert_config, convert_to_experiment
 
@@ -59,7 +61,12 @@ def build_experiment(
     record, folder = read_completed_record(path), _find_config_dir(path, config_dir)
     name = name or _read_name(out) or build_name(record)
     _check_target(name, out)
-    return name, format_experiment(record, name, folder)
+    refuse_unplannable(path, record.config, record.plan.prompts)
+    try:
+        return name, format_experiment(record, name, folder)
+    except EXPLAINED as error:
+        said = explain(error)
+        raise ConfigError(said if str(path) in said else make_printable(f"{path}: {said}")) from None
 
 
 def is_image(path: Path) -> bool:
@@ -74,6 +81,8 @@ def _read_name(out: str | None) -> str:
 def _check_target(name: str, out: str | None) -> None:
     check_name(name)
     target = Path(out or f"experiment/{name}.yaml")
+    if out is None:
+        refuse_linked_folder(target)
     if out != "-" and target.exists():
         raise ConfigError(f"out={target}: the file exists; give another name=NAME or out=FILE, or remove it")
 
@@ -86,6 +95,7 @@ def _build_from_image(path: Path, name: str | None, out: str | None) -> tuple[st
         refuse_many_stages(config)
         name = name or _read_name(out) or _join_name(model_name(config["model"]), " ".join(lossy_names(config)))
         _check_target(name, out)
+        refuse_unplannable(path, config, [config["prompt"]])
         document, portable = convert_config(trust.remove_places(config), [config["prompt"]])
     except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path}: its config: {format_error(error)}") from None

@@ -73,8 +73,9 @@ def collect_gallery(folder: Path, outputs: Path) -> list[Entry]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give one with experiment files that export or tune wrote")
     found = list(islice((path for path in folder.rglob("*.yaml")), MOST_FILES + 1))
-    if not 0 < len(found) <= MOST_FILES:
-        raise ConfigError(f"{folder}: {len(found)} .yaml files in it; 1 to {MOST_FILES} are shown")
+    if not 0 < len(found) <= MOST_FILES:  # no more are looked for, so how many there are is not known
+        many = f"more than {MOST_FILES}" if found else "no"
+        raise ConfigError(f"{folder}: {many} .yaml files in it; 1 to {MOST_FILES} are shown")
     replays = _find_replays(outputs)
     return sorted((_read(folder, path, replays) for path in found), key=_order)
 
@@ -85,6 +86,8 @@ def _order(entry: Entry) -> tuple[bool, str, float, str]:
 
 
 def _read(folder: Path, path: Path, replays: Sequence[Record]) -> Entry:
+    if path.name.splitlines() != [path.name] or make_printable(str(path)) != str(path):
+        return Entry(file=path, problem="its name has a line break or the like, so no command could name it; rename it")
     if within(folder, str(path.relative_to(folder))) is None:
         return Entry(file=path, problem="no file of this folder: a link that leads out of it, or something else")
     try:

@@ -109,7 +109,8 @@ def _read(path: Path) -> Recipe:
     if path.is_dir():
         path = find_record(path)
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; give an image, a record.json, a run's folder or an experiment")
+        what = "not a regular file" if path.exists() else "no such file"
+        raise ConfigError(f"{path}: {what}; give an image, a record.json, a run's folder or an experiment")
     if path.suffix.lower() in SUFFIXES:
         config = read_image_config(path)[0]
         return Recipe(config, [config["prompt"]], [])

@@ -26,6 +26,7 @@ from ..records.record import Record
 from ..registry import find_implementation
 from ..storage.atomic import write_text
 from .export import build_name, find_record, is_image, read_completed_record
+from .export_check import refuse_linked_folder, refuse_unplannable
 from .script import Script, format_call, indent, to_code
 from .script_cache import add_cache
 from .script_model import add_model, add_sampler
@@ -52,13 +53,17 @@ def export_script(run: Path, *, name: str | None, out: str | None) -> tuple[Path
     """
     if is_image(run):
         raise ConfigError(_explain_image(run))
-    record = read_completed_record(find_record(run))
+    path = find_record(run)
+    record = read_completed_record(path)
     quiet_libraries()
     postpone_torchao()
+    refuse_unplannable(path, record.config, record.plan.prompts)
     text = write_script(record)
     if out == "-":
         return None, text
     target = Path(out or f"{name or build_name(record)}.py")
+    if out is None:
+        refuse_linked_folder(target)
     if target.exists():
         raise ConfigError(f"out={target}: the file exists; give another name=NAME or out=FILE, or remove it")
     write_text(target, text, way_out="choose another place with out=FILE")

@@ -97,8 +97,9 @@ def read_shared(folder: Path, is_model: Callable[[str], bool]) -> tuple[list[Fam
     if not folder.is_dir():
         raise ConfigError(f"gallery={folder}: no such folder; give one with experiment files that export or tune wrote")
     found = sorted(islice(folder.rglob("*.yaml"), MOST_FILES + 1))
-    if not 0 < len(found) <= MOST_FILES:
-        raise ConfigError(f"gallery={folder}: {len(found)} .yaml files in it; 1 to {MOST_FILES} are read")
+    if not 0 < len(found) <= MOST_FILES:  # no more are looked for, so how many there are is not known
+        many = f"more than {MOST_FILES}" if found else "no"
+        raise ConfigError(f"gallery={folder}: {many} .yaml files in it; 1 to {MOST_FILES} are read")
     families, cuts = [], []
     for path in found:
         name = make_printable(str(path.relative_to(folder)))

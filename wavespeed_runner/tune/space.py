@@ -147,6 +147,8 @@ def _read_file(name: str, config_dir: str | None) -> dict[str, Any]:
         if config_dir is not None and path == own and not is_within(own, [config_dir]):
             raise ConfigError(f"space={name}: {own} leads out of {config_dir}; copy the file there")
         data = parse_yaml(read_text(path, MOST_BYTES))
+    except ConfigError:
+        raise
     except (InputError, OSError, ValueError) as error:
         raise ConfigError(f"space={name}: {path}: {error}") from None
     except Exception as error:  # PyYAML's own

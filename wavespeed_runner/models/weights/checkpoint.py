@@ -13,7 +13,7 @@ from pathlib import Path
 from ...errors import ConfigError, make_printable
 from ...inputs.files import HUB_ID, InputError, resolve_path
 from ...inputs.gguf_header import check_gguf_header
-from .folder_gate import check_component, check_root, list_components, read_config
+from .folder_gate import check_component, check_root, list_components, name_in_folder, read_config
 from .safetensors_file import find_damage, list_weight_files
 from .scales import Scales, inspect_scales, read_headers, refuse_other_numbers
 from .shards import find_index, read_shards, refuse_unlisted
@@ -82,6 +82,8 @@ def inspect_checkpoint(
         raise ConfigError(f"{where}: no such file or folder ({ALLOWED})")
     if path.is_dir():
         _inspect_folder(where, path, without, weights)
+    elif not path.is_file():
+        raise ConfigError(f"{where}: not a regular file or a folder ({ALLOWED})")
     elif path.suffix.lower() in PICKLE_SUFFIXES:
         raise ConfigError(f"{where}: {CONVERT_PICKLES}")
     elif path.suffix.lower() == ".gguf":
@@ -206,4 +208,4 @@ def _refuse_damaged(where: str, file: Path) -> None:
     except OSError as error:
         damage = str(error)
     if damage:
-        raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
+        raise ConfigError(f"{where}: {name_in_folder(file)} is damaged: {damage}; download or copy it again")

@@ -41,8 +41,14 @@ def read_config(where: str, file: Path) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise InputError("not an object")
     except (InputError, OSError) as error:
-        raise ConfigError(f"{where}: {file.name} cannot be read as JSON: {error}") from error
+        raise ConfigError(f"{where}: {name_in_folder(file)} cannot be read as JSON: {error}") from error
     return data
+
+
+def name_in_folder(file: Path) -> str:
+    """COMPONENT/FILE of a file in a component's folder; the name alone where the folder is none of a pipeline."""
+    in_component = (file.parent.parent / "model_index.json").is_file()
+    return f"{file.parent.name}/{file.name}" if in_component else file.name
 
 
 def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
