@@ -29,8 +29,8 @@ NOT_COMPARED = (
 """Keys of a config that are no setting of the images, or that another line tells."""
 NUMBERS = 40
 """Characters of a calibrated cache's value from which it is nothing that somebody chose, but was filled in."""
-LONGEST = 60
-"""Characters of a setting's value."""
+LONGEST, BEFORE = 60, 8
+"""Characters of a setting's value, and those that are shown before the place where long values begin to differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ def _find_differences(rows: list[Row | None]) -> list[tuple[str, list[str]]]:
         values = [one.get(key, "") for one in described]
         if len(set(values)) > 1:
             shown = dict(zip(places, values, strict=True))
-            found.append((key, [_shorten(shown.get(place, "")) for place in range(len(rows))]))
+            found.append((key, shorten_apart([shown.get(place, "") for place in range(len(rows))], LONGEST)))
     return found
 
 
@@ -179,6 +179,17 @@ def _flatten(node: Any, key: str = "") -> list[tuple[str, Any]]:
     return [pair for name, value in node.items() for pair in _flatten(value, f"{key}.{name}" if key else str(name))]
 
 
-def _shorten(text: str) -> str:
+def shorten_apart(values: list[str], longest: int) -> list[str]:
+    """The values with so many characters at most, from shortly before where they differ if that is further behind."""
+    values = [make_printable(value) for value in values]
+    shown = [_shorten(value, longest) for value in values]
+    if len(set(shown)) == len(set(values)):
+        return shown
+    letters = zip(*filter(None, values), strict=False)
+    common = next((place for place, each in enumerate(letters) if len(set(each)) > 1), 0)
+    return [_shorten(f"…{value[max(0, common - BEFORE) :]}", longest) if value else "" for value in values]
+
+
+def _shorten(text: str, longest: int) -> str:
     text = make_printable(" ".join(text.split()))
-    return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import make_printable
-from .build import Match
+from .build import Match, shorten_apart
 
 Settings = list[tuple[str, list[str]]]
 LONGEST = 40
@@ -65,18 +65,9 @@ def _list_distinctions(settings: Settings) -> Iterator[list[str]]:
         prefix = "" if f"{key}.name" in known else f"{key}="
         yield [_shorten(f"{prefix}{value}") if value else "" for value in values]
     if images:
-        yield _shorten_apart([value.partition(": ")[2] for value in images])
+        yield shorten_apart([value.partition(" prompts: ")[2] or value for value in images], LONGEST)
     for key, values in filled:
         yield [_shorten(f"{key}={value}") if value else "" for value in values]
-
-
-def _shorten_apart(values: list[str]) -> list[str]:
-    """The values, shortened from where they differ if their beginnings are the same."""
-    if len({_shorten(value) for value in values}) == len(set(values)):
-        return [_shorten(value) for value in values]
-    letters = zip(*filter(None, values), strict=False)
-    common = next((place for place, each in enumerate(letters) if len(set(each)) > 1), 0)
-    return [_shorten(f"…{value[max(0, common - 8) :]}") if value else "" for value in values]
 
 
 def _shorten(text: str) -> str:
