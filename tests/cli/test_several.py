@@ -63,6 +63,13 @@ def test_what_is_told_makes_a_command_that_is_accepted(command: CommandLine) -> 
     command.plans("model=sdxl", "model.init=tiny", *ways)
 
 
+def test_words_beyond_the_most_that_are_answered_are_counted(command: CommandLine) -> None:
+    words = [f"foo{number}=1" for number in range(40)]
+    assert command.refuses("model=sdxl", *words[:8]).endswith("; foo7: no such key")
+    assert command.refuses("model=sdxl", *words[:10]).endswith("; foo7: no such key; and 2 more")
+    assert command.refuses("model=sdxl", *words).endswith("; foo7: no such key; and 16 more at least")
+
+
 def test_in_a_sweep_and_for_a_word_alone(command: CommandLine) -> None:
     said = command.refuses("-m", "model=sdxl,sd15", "cfg=5,6", "neg=x")
     assert "guidance_scale=5" in said and "negative_prompt=x" in said

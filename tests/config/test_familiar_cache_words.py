@@ -28,7 +28,9 @@ SAID = {
     "model=sdxl cache_branch_id=1": "here it is cache=deepcache cache.depth=1",
     "model=sdxl cache=deepcache cache.cache_branch_id=1": "here it is cache.depth=1",
     "model=flux enable_taylorseer=true": "here it is cache=dbcache cache/predictor=taylor",
-    "model=flux enable_taylorseer=false": "here it is cache=dbcache cache/predictor=reuse",
+    "model=flux enable_taylorseer=false": "leave it out: no cache is chosen, so nothing is predicted",
+    "model=flux cache=none cache.enable_taylorseer=false": "leave it out: no cache is chosen, so nothing is predicted",
+    "model=flux cache=dbcache enable_taylorseer=false": "here it is cache/predictor=reuse",
     "model=flux cache=dbcache cache.enable_taylorseer=false": "here it is cache/predictor=reuse",
     "model=flux taylorseer_order=2": "here it is cache=dbcache cache.predictor.order=2",
     "model=flux max_order=2": "here it is cache=taylorseer cache.predictor.order=2",
@@ -53,6 +55,8 @@ SAID |= {
     "model=wan21 sample_shift=5": "sample_shift: no such key; here it is model.shift=5",
     "model=flux sample_shift=5": "here it is sampler=euler sampler.shift=5",
     "model=wan21 sample_guide_scale=5": "here it is guidance_scale=5",
+    "model=wan21 sample_solver=unipc": "here it is sampler=unipc",
+    "model=wan21 sample_solver=dpm++": "here it is sampler=dpmpp_2m",
     "model=wan21 frame_num=33": "here it is num_frames=33",
 }
 
@@ -64,13 +68,52 @@ def test_a_word_of_another_tool_is_told_as_ours(command: CommandLine, typed: str
 
 
 @pytest.mark.parametrize(
-    "typed", [key for key in SAID if re.search("ret_steps=t|taylor|max_order|interval|depth", key)]
+    "typed",
+    [
+        typed
+        for typed, words in SAID.items()
+        if words.startswith("here it is ")
+        and re.search("ret_steps|taylor|max_order|interval|cache_branch_id|solver", typed)
+    ],
 )
 def test_what_is_named_is_accepted(command: CommandLine, typed: str) -> None:
     model, *given, _ = typed.split(" ")
     way = re.search(r"here it is ([^(,]*)", SAID[typed])
-    if way:
-        command.plans(model, *given, *way[1].split())
+    assert way
+    command.plans(model, *given, *way[1].split())
+
+
+WINDOWS = {
+    "start=30 end=800": "start=0.03 end=0.8",
+    "end=800 start=30": "start=0.03 end=0.8",
+    "start=30 end=80": "start=0.3 end=0.8",
+    "start=1 end=80": "start=0.01 end=0.8",
+    "start=0.2 end=80": "start=0.2 end=0.8",
+    "start=20 end=1": "start=0.2 end=1",
+}
+
+
+@pytest.mark.parametrize(("typed", "meant"), WINDOWS.items(), ids=WINDOWS)
+def test_both_ends_of_a_window_are_read_together_as_the_rule_on_windows_reads_them(
+    command: CommandLine, typed: str, meant: str
+) -> None:
+    ours, ends = [f"cache.{end}" for end in meant.split(" ")], typed.split(" ")
+    told = command.refuses("model=sd15", *(f"{end.replace('=', '_percent=')}" for end in ends))
+    assert set(re.findall(r"cache\.(?:start|end)=[\d.]+", told)) == set(ours), told
+    by_rule = command.refuses("model=sd15", "cache=fbcache", *(f"cache.{end}" for end in ends))
+    assert " ".join(ours) in by_rule
+    command.plans("model=sd15", "model.init=tiny", "cache=fbcache", *ours)
+
+
+def test_an_end_is_read_beside_the_other_one_by_whatever_word_that_was_typed(command: CommandLine) -> None:
+    said = command.refuses("model=flux", "cache=fbcache", "cache.end=800", "retention_ratio=30")
+    assert "here it is cache.start=0.03" in said and "(30 of 1000 as a part of 1)" in said
+
+
+def test_the_predictor_of_an_experiments_cache_is_told_how_to_switch_off(command: CommandLine) -> None:
+    command.experiment("defaults:\n  - override /cache: dbcache\n")
+    said = command.refuses("model=flux", "experiment=mine", "enable_taylorseer=false")
+    assert "cache/predictor=reuse" in said and "leave it out" not in said
 
 
 def test_no_note_of_the_node_where_another_cache_is_chosen(command: CommandLine) -> None:

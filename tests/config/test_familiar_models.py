@@ -30,6 +30,7 @@ SAID = {
     "model=flux cfg=4": "here it is model.true_cfg_scale=4 negative_prompt=TEXT: on this model cfg is true",
     "model=flux negative_prompt=x cfg=4": "here it is model.true_cfg_scale=4: on this model",
     "model=flux2 cfg=4": "leave it out: on this model cfg is true classifier-free guidance, which is not supported",
+    "model=flux_fill cfg=4": "leave it out: on this model cfg is true classifier-free guidance, which is not supported",
     "model=flux guidance=3.5": "here it is guidance_scale=3.5",
     "model=sdxl cfg=1": "here it is guidance_scale=1",
     "model=flux_schnell cfg=1": "here it is guidance_scale=1",
@@ -49,14 +50,22 @@ SAID |= {
     f"model=sdxl {IMAGE} denoise=1": "here it is strength=1",
     "model=sdxl denoise=1": "denoise: no such key; leave it out: at 1 all steps run, from noise",
     f"model=sdxl {IMAGE} steps=20 denoise=0.01": "which is refused: steps=2000: at most 1000 steps",
+    f"model=sdxl {IMAGE} steps=20 denoise=1e-310": "here it is strength=1e-310",  # 20 / 1e-310 is no number
+    f"model=sdxl {IMAGE} steps={'9' * 400} denoise=0.5": "here it is strength=0.5 (ComfyUI runs all its steps, here",
     f"model=sdxl {IMAGE} steps=20 denoising_strength=0.35": "here it is strength=0.35",  # A1111's is ours
 }
 
 
-@pytest.mark.parametrize(("typed", "words"), SAID.items(), ids=SAID)
+@pytest.mark.parametrize(("typed", "words"), SAID.items(), ids=[typed[:80] for typed in SAID])
 def test_a_word_is_told_as_it_is_for_the_model(command: CommandLine, typed: str, words: str) -> None:
     said = command.refuses(*typed.split(" "))
     assert words in said, said
+
+
+@pytest.mark.parametrize("name", ["calibrate", "estimate"])
+def test_other_commands_than_a_run_which_are_not_tried_know_the_models_keys(command: CommandLine, name: str) -> None:
+    assert "cfg: no such key; leave it out: " in command.refuses_command(name, "model=flux2", "cfg=4")
+    assert "here it is model.true_cfg_scale=4" in command.refuses_command(name, "model=flux", "cfg=4")
 
 
 def test_what_is_named_for_guidance_is_accepted(command: CommandLine) -> None:

@@ -10,6 +10,8 @@ from .trial import find_error, make_trial
 
 MOST = 8
 """Words that one message answers."""
+COUNTED = 24
+"""Words that are looked for; to find each takes a plan without those before it."""
 REFUSED = "which is refused: "
 ALLOWED = re.compile(r" \(allowed: [^)]*\)$")
 """What is said of a word that nobody knows, and is too long where others are answered beside it."""
@@ -31,9 +33,10 @@ def explain_words(error: Exception, arguments: Sequence[str]) -> str | None:
     if not isinstance(error, EXPLAINED):
         return None
     wrong = _list_wrong(error, arguments)
+    answered = wrong[:MOST]
     texts: dict[str, str] = {}
     ways: dict[str, list[str]] = {}
-    for word, mistake in (*wrong, *wrong[:-1]):
+    for word, mistake in (*answered, *answered[:-1]):
         if word in texts and REFUSED not in texts[word]:
             continue  # a second time only what may be accepted with what the words after it mean
         # What is suggested is tried without the other wrong words, for they would be refused first.
@@ -44,6 +47,8 @@ def explain_words(error: Exception, arguments: Sequence[str]) -> str | None:
     told: list[str] = []
     for text in texts.values():
         told.append(text if len(wrong) == 1 else _shorten(text, told))
+    if more := len(wrong) - len(answered):
+        told.append(f"and {more} more{' at least' if len(wrong) == COUNTED else ''}")
     return "; ".join(told)
 
 
@@ -62,7 +67,7 @@ def _list_wrong(error: Exception, arguments: Sequence[str]) -> list[tuple[str, E
 
     found: list[tuple[str, Exception]] = []
     current = error
-    while (word := find_word(current, arguments)) and len(found) < MOST and word not in dict(found):
+    while (word := find_word(current, arguments)) and len(found) < COUNTED and word not in dict(found):
         found.append((word, current))
         if arguments[0] in COMMANDS and arguments[0] != RUN:
             break  # only runs can be planned without a word

@@ -70,6 +70,9 @@ TIMESTEPS_NOTE = (
 RET_STEPS = ("variant=ret_steps", "warmup_steps=5", "force_last_step=false", "criterion.clamp=none")
 """What `use_ret_steps` of TeaCache's script for Wan sets, as keys of `cache`."""
 
+NUMBER = re.compile(r"\d+(\.\d+)?")
+"""An end of a window that can be read: no word, and not below 0."""
+
 Describe = Callable[[list[str], str], str]
 """(overrides, why they are refused or empty) -> what is said of them."""
 
@@ -97,6 +100,8 @@ def explain_cache_part(key: str, value: str, typed: str, describe: Describe) -> 
     if name == "enable_taylorseer":
         own = f"cache/predictor={'reuse' if off else 'taylor'}"
         chosen = find_given("cache") not in ("", "none")
+        if off and not chosen and not find_given("experiment") and not find_given("from"):
+            return "leave it out: no cache is chosen, so nothing is predicted"
         return describe(*choose_accepted(typed, [[own] if chosen else ["cache=dbcache", own]]))
     return ""
 
@@ -154,18 +159,49 @@ def _write_key(key: str, ours: str, value: str) -> tuple[str, str]:
     """A key of `cache` with its value, and what is to be said of it: of the end of a window, a part of 1."""
     if ours not in ("start", "end"):
         return f"cache.{ours}={value}", ""
-    part, of = read_part(value)
+    part, of = _read_part(ours, value)
     cache = find_given("cache")
     note = NODE_NOTE if key in NODE_KEYS and cache in ("", "none", "teacache") else ""
     return f"cache.{ours}={part}", (f" ({of} as a part of 1)" if of else "") + note
 
 
-def read_part(value: str) -> tuple[str, str]:
-    """The end of a window as a part of 1, and what it was read as: of percent, above 100 of thousandths."""
-    if not re.fullmatch(r"\d+(\.\d+)?", value) or not 1 < float(value) <= 1000:
+def _read_part(ours: str, value: str) -> tuple[str, str]:
+    """The end of a window as a part of 1, and what it was read as, beside the other end if that was typed.
+
+    Args:
+        ours: `start` or `end`.
+        value: of it, as typed.
+    """
+    if not NUMBER.fullmatch(value):
         return value, ""
-    of = 100 if float(value) <= 100 else 1000
-    return f"{float(value) / of:g}", f"{value} {'percent' if of == 100 else 'of 1000'}"
+    ends = {"start": 0.0, "end": 1.0}
+    for word, end in (*CACHE_KEYS.items(), *((end, end) for end in ends)):
+        for typed in (find_given(word), find_given(f"cache.{word}")):
+            if end in ends and NUMBER.fullmatch(typed):
+                ends[end] = float(typed)
+    *window, whole = read_window(**ends | {ours: float(value)})
+    part = dict(zip(ends, window, strict=True))[ours]
+    if part == float(value):
+        return value, ""
+    return f"{part:g}", f"{value} {'percent' if whole == 100 else f'of {whole}'}"
+
+
+def read_window(start: float, end: float) -> tuple[float, float, int]:
+    """Reads the ends of a window as fractions: those of percent, or above 100 of thousandths, that they mean.
+
+    Args:
+        start: as typed; 0 where it was not.
+        end: as typed; 1 where it was not.
+
+    Returns:
+        Both as parts of 1, and what they were parts of: 100, 1000, or 1 where they are left as they are.
+    """
+    most = max(start, end)
+    if not 1 < most <= 1000:
+        return start, end, 1
+    whole = 100 if most <= 100 else 1000
+    # Beside a number above 1, a start below 1 is a fraction already, and an end of 1 the default.
+    return start / whole if start >= 1 else start, end / whole if end > 1 else end, whole
 
 
 def is_flux(model: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import ceil
 
 from .. import registry
@@ -21,6 +21,8 @@ FLUX_GUIDANCE = " (ComfyUI's FluxGuidance is guidance_scale)"
 WORKED_OUT = " (ComfyUI runs all its steps, the last {steps} of {whole}; here strength is the part of them that runs)"
 DIGITS = range(3, 8)
 """Of a strength, as few as do."""
+MOST_STEPS = 10**6
+"""Far more than any run has; of longer schedules no numbers are told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class ChosenModel:
     """A value of `model.guidance`."""
     is_flow: bool
     """Whether it is a flow model, whose pipelines round the steps of a strength up."""
+    has_true_scale: bool
+    """Whether it has the key `true_cfg_scale`: a second scale, beside the one that is an input."""
 
 
 def find_chosen_model() -> ChosenModel | None:
@@ -42,9 +46,13 @@ def find_chosen_model() -> ChosenModel | None:
     if not re.fullmatch(r"\w+", name) or not file.is_file():
         return None
     text = file.read_text("utf-8")
-    family = registry.lookup("model", _find("- /schema/model/", text)).implementation
+    entry = registry.lookup("model", _find("- /schema/model/", text))
     guidance = find_given("model.guidance") or _find("^guidance: ", text)
-    return ChosenModel(guidance=guidance, is_flow=family.schedule == "flow")
+    return ChosenModel(
+        guidance=guidance,
+        is_flow=entry.implementation.schedule == "flow",
+        has_true_scale=any(field.name == "true_cfg_scale" for field in fields(entry.options)),
+    )
 
 
 def _find(before: str, text: str) -> str:
@@ -79,9 +87,9 @@ def _explain_guidance(value: str, typed: str, describe: Describe) -> str:
     why = "on this model cfg is true classifier-free guidance"
     if (scale := _read_number(value)) is not None and scale <= 1:
         return f"leave it out: {why}, and 1 is off{FLUX_GUIDANCE}"
-    way, refusal = choose_accepted(typed, [[f"model.true_cfg_scale={value}"]])
-    if "no such key" in refusal or "no key of" in refusal:
+    if not model.has_true_scale:
         return f"leave it out: {why}, which is not supported with it{FLUX_GUIDANCE}"
+    way, refusal = choose_accepted(typed, [[f"model.true_cfg_scale={value}"]])
     negative = [] if find_given("negative_prompt") else ["negative_prompt=TEXT"]
     return f"{describe([*way, *negative], refusal)}: {why}, and 1, which is off, is left out{FLUX_GUIDANCE}"
 
@@ -101,12 +109,15 @@ def _explain_denoise(value: str, typed: str, describe: Describe) -> str:
 def _count_there(denoise: str) -> tuple[int, int, bool] | None:
     """Steps that ComfyUI runs at a `denoise` below 1, those of its schedule, and whether the model is a flow model.
 
-    None where the command does not say the steps, or the model is not known.
+    None where the command does not say the steps, the model is not known, or the schedule is too long for any run.
     """
     part, model = _read_number(denoise), find_chosen_model()
     words = ("steps", *(word for word, ours in KEYS.items() if ours == "steps"))
     steps = next((given for word in words if (given := find_given(word))), "")
-    if part is None or not 0 < part < 1 or model is None or not steps.isdecimal() or not int(steps):
+    if part is None or not 0 < part < 1 or model is None or not steps.isdecimal():
+        return None
+    # By its length first: a number of hundreds of digits is none that can be divided.
+    if len(steps) > len(str(MOST_STEPS)) or not 0 < int(steps) / part <= MOST_STEPS:
         return None
     return int(steps), int(int(steps) / part), model.is_flow
 

@@ -13,7 +13,7 @@ SAMPLERS = {
     "uni_pc_bh2": "unipc",
     "plms": "pndm",
     "sa_solver": "sasolver",
-    "dpmsolver++": "dpmpp_2m",
+    **dict.fromkeys(("dpmsolver++", "dpm++"), "dpmpp_2m"),  # the second in Wan's script, whose order is 2
     "eulerdiscretescheduler": "euler",
     "flowmatcheulerdiscretescheduler": "euler",
     "eulerancestraldiscretescheduler": "euler_ancestral",

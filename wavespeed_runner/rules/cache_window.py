@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..caching.criteria.schedule import is_schedule, list_scheduled_steps
 from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import count_head_blocks, list_computed_steps
+from ..config.familiar_caches import read_window
 from ..config.paths import CONF
 from ..config.schema import CacheConfig, Config, Init
 from ..models.family import Family
@@ -184,12 +185,9 @@ def _is_valid_limit(hits: int) -> bool:
 
 def _suggest_window(cache: CacheConfig) -> str:
     """Fractions; of percent, or of other tools' parts of 1000, those that they mean, counted from the noise on."""
-    most = max(cache.start, cache.end)
-    whole, unit = (100, "percent") if most <= 100 else (1000, "parts of 1000 from the noise on")
-    # Beside a number above 1, a start below 1 is a fraction already, and an end of 1 the default.
-    start = cache.start / whole if cache.start >= 1 else cache.start
-    end = cache.end / whole if cache.end > 1 else cache.end
-    if 1 < most <= 1000 and 0 <= start < end <= 1:
+    start, end, whole = read_window(cache.start, cache.end)
+    if whole > 1 and 0 <= start < end <= 1:
+        unit = "percent" if whole == 100 else f"parts of {whole} from the noise on"
         return f"fractions: taken as {unit}, cache.start={start:g} cache.end={end:g}"
     return "for example cache.start=0.2 cache.end=0.8"
 
