@@ -75,6 +75,15 @@ def test_the_answer_to_a_limit_of_time_says_its_time(tmp_path: Path) -> None:
     assert "s an image" not in describe_answer(tuning)
     tuning.aim = replace(tuning.aim, seconds=3.0)
     assert tuning.answer and "(300 ms an image)" in describe_answer(tuning)
+    assert "the reference itself" not in describe_answer(tuning), "it has a bound to keep as well"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3.0, True), (0.5, False)])
+def test_a_reference_that_is_within_the_time_is_told(tmp_path: Path, seconds: float, said: bool) -> None:
+    tuning = found(tmp_path)
+    tuning.aim = replace(tuning.aim, bounds=[], seconds=seconds)
+    assert tuning.answer and tuning.answer.seconds * tuning.answer.speedup == pytest.approx(1.0)
+    assert ("; the reference itself takes 1 s, which is within 3" in describe_answer(tuning)) is said
 
 
 def test_times_have_two_or_three_digits_and_their_unit() -> None:

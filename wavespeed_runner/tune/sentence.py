@@ -27,6 +27,7 @@ def describe_answer(tuning: Tuning) -> str:
     return (
         f"{describe_speed(tuning.answer)}{_say_time(tuning)} at {describe_quality(tuning.aim, tuning.answer)}, "
         f"{count} prompts not used for tuning{_say_looks(tuning)}: {tuning.answer.setting.name}"
+        f"{_say_reference(tuning.aim, tuning.answer)}"
     )
 
 
@@ -60,6 +61,14 @@ def _describe_limit(limit: float) -> str:
 def _say_time(tuning: Tuning) -> str:
     """The time of an image, where it is bounded."""
     return f" ({describe_time(tuning.answer.seconds)} an image)" if tuning.answer and tuning.aim.limit else ""
+
+
+def _say_reference(aim: Aim, answer: Result) -> str:
+    """That the reference is as fast as a time alone asks for: then nothing would have to be changed for that."""
+    seconds = answer.seconds * answer.speedup
+    if aim.bounds or aim.seconds is None or seconds > aim.seconds:
+        return ""
+    return f"; the reference itself takes {describe_time(seconds)}, which is within {aim.limit}"
 
 
 def _say_looks(tuning: Tuning) -> str:
