@@ -35,14 +35,9 @@ def is_inside_window(window: CacheConfig, at: StepInfo) -> bool:
 def _is_between(window: CacheConfig, at: StepInfo) -> bool:
     if window.window is Window.steps:
         part = at.step / at.steps
-        return _is_started(window, at) and (part < window.end or (window.include_end and part == window.end))
+        is_started = at.step >= count_first_steps(window.start, window.start_rounding, at.steps)
+        return is_started and (part < window.end or (window.include_end and part == window.end))
     return at.progress is None or window.start <= at.progress <= window.end
-
-
-def _is_started(window: CacheConfig, at: StepInfo) -> bool:
-    if window.start_rounding is Rounding.up:
-        return window.start <= at.step / at.steps
-    return at.step >= count_first_steps(window.start, window.start_rounding, at.steps)
 
 
 def count_first_steps(start: float, rounding: Rounding, steps: int) -> int:

@@ -181,15 +181,15 @@ def _flatten(node: Any, key: str = "") -> list[tuple[str, Any]]:
 
 def shorten_apart(values: list[str], longest: int) -> list[str]:
     """The values with so many characters at most, from shortly before where they differ if that is further behind."""
-    values = [make_printable(value) for value in values]
-    shown = [_shorten(value, longest) for value in values]
+    shown = [shorten(value, longest) for value in values]
     if len(set(shown)) == len(set(values)):
         return shown
     letters = zip(*filter(None, values), strict=False)
     common = next((place for place, each in enumerate(letters) if len(set(each)) > 1), 0)
-    return [_shorten(f"…{value[max(0, common - BEFORE) :]}", longest) if value else "" for value in values]
+    return [shorten(f"…{value[max(0, common - BEFORE) :]}", longest) if value else "" for value in values]
 
 
-def _shorten(text: str, longest: int) -> str:
+def shorten(text: str, longest: int) -> str:
+    """The text in one line, of so many characters at most."""
     text = make_printable(" ".join(text.split()))
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...errors import make_printable
-from .build import Match, shorten_apart
+from .build import Match, shorten, shorten_apart
 
 Settings = list[tuple[str, list[str]]]
 LONGEST = 40
@@ -35,7 +34,9 @@ def name_sides(match: Match) -> list[str]:
     """
     labels = [row.label if row else "" for row in match.rows]
     names = (
-        [_shorten(label) for label in labels] if len({label for label in labels if label}) > 1 else [""] * len(labels)
+        [shorten(label, LONGEST) for label in labels]
+        if len({label for label in labels if label}) > 1
+        else [""] * len(labels)
     )
     for values in _list_distinctions(match.settings):
         names = _tell_apart(names, values, [row is not None for row in match.rows])
@@ -60,16 +61,11 @@ def _list_distinctions(settings: Settings) -> Iterator[list[str]]:
     images = known.pop("images", None)
     chosen, filled = split_settings([(key, values) for key, values in known.items() if key != "hardware"])
     if "hardware" in known:
-        yield [_shorten(value) for value in known["hardware"]]
+        yield [shorten(value, LONGEST) for value in known["hardware"]]
     for key, values in chosen:
         prefix = "" if f"{key}.name" in known else f"{key}="
-        yield [_shorten(f"{prefix}{value}") if value else "" for value in values]
+        yield [shorten(f"{prefix}{value}", LONGEST) if value else "" for value in values]
     if images:
         yield shorten_apart([value.partition(" prompts: ")[2] or value for value in images], LONGEST)
     for key, values in filled:
-        yield [_shorten(f"{key}={value}") if value else "" for value in values]
-
-
-def _shorten(text: str) -> str:
-    text = make_printable(text)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"
+        yield [shorten(f"{key}={value}", LONGEST) if value else "" for value in values]
